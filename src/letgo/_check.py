@@ -8,11 +8,14 @@ from math import isfinite
 from types import BuiltinFunctionType, FunctionType, MethodType, MethodWrapperType
 from typing import Any
 
+_PLAIN = 1e300  # any number below is finite, and so is a time so many seconds from now
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def seconds(argument: str, value: object) -> float:
     """A finite, non-negative number of seconds, as it was given."""
+    if (type(value) is float or type(value) is int) and 0 <= value < _PLAIN:
+        return value  # the usual case, and making a handle is to be cheap
     # bool is an int, but interval=True is a mistake and not one second.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{argument} must be a number of seconds, not {value!r}")
@@ -44,8 +47,8 @@ def flag(argument: str, value: object) -> None:
 
 def worker_callable(argument: str, value: object, handle: object) -> None:
     """A plain callable that does not reach the handle which is being made."""
-    if value is None:
-        return
+    if type(value) is FunctionType and not is_async(value):
+        return  # the usual case; a plain function is bound to nothing
     if not callable(value):
         raise TypeError(f"{argument} must be callable or None, not {value!r}")
     if is_async(value):
@@ -64,7 +67,7 @@ def worker_callable(argument: str, value: object, handle: object) -> None:
 
 def is_async(value: Any) -> bool:
     """Whether calling `value` returns a coroutine or an async generator, never run."""
-    if type(value) is FunctionType:  # the usual case, and making a handle is to be cheap
+    if type(value) is FunctionType:
         return bool(value.__code__.co_flags & _ASYNC)
     if isinstance(value, partial):
         return is_async(value.func)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import inf
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from letgo import _report
 from letgo._info import State, WorkerInfo
@@ -71,13 +71,25 @@ class Ticket:
                 del error
 
 
-class Phase(enum.IntEnum):
-    """How far the end of a worker has come. Written by the thread that serves it."""
+# How far the end of a worker has come: `Core.phase`. Plain numbers, since looking up
+# an enum's members is a tenth of what ending a worker costs.
+OPEN = 0  # polls, or is to be closed when `stopping`
+CLOSING = 1  # on_close runs
+CLOSED = 2  # on_close has run on a thread of its own; the engine has yet to settle it
+DONE = 3  # nothing of it is left but numbers
 
-    OPEN = 0  # polls, or is to be closed when `stopping`
-    CLOSING = 1  # on_close runs on a thread of its own
-    CLOSED = 2  # on_close has run there; the engine has yet to settle it
-    DONE = 3  # nothing of it is left but numbers
+
+class Settings(NamedTuple):
+    """What seldom differs from one worker to the next: most share one object."""
+
+    immediate: bool = False
+    exit_timeout: float = 5.0
+    exit_last: bool = False
+    warn_unclosed: bool = False
+    close_in_thread: bool = False
+
+
+DEFAULTS = Settings()
 
 
 _keys = itertools.count(1)
@@ -96,14 +108,10 @@ class Core:
         "on_error",
         "after_fork",
         "interrupt",  # let go by whoever takes it out of the engine's `interrupts`
-        # Settings, written once but for `interval` (any thread).
+        # Written once, but for `interval` (any thread).
         "_name",
         "interval",
-        "immediate",
-        "exit_timeout",
-        "exit_last",
-        "warn_unclosed",
-        "close_in_thread",
+        "settings",
         "created_at",
         "born",
         # Requests: written by any thread, finalizers included; never unset.
@@ -130,42 +138,42 @@ class Core:
         "slow_reported",
     )
 
-    def __init__(self, engine: Engine, poll: Callback | None, interval: float | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        poll: Callback | None,
+        on_close: Callback | None,
+        on_error: Callable[[Exception], object] | None,
+        interrupt: Callback | None,
+        after_fork: Callback | None,
+        name: str | None,
+        interval: float | None,
+        settings: Settings,
+    ) -> None:
         self.key = next(_keys)
         self.engine = engine
         self.poll = poll
-        self.on_close: Callback | None = None
-        self.on_error: Callable[[Exception], object] | None = None
-        self.after_fork: Callback | None = None
-        self.interrupt: Callback | None = None
-        self._name: str | None = None
+        self.on_close = on_close
+        self.on_error = on_error
+        self.interrupt = interrupt
+        self.after_fork = after_fork
+        self._name = name
         self.interval = interval
-        self.immediate = False
-        self.exit_timeout = 5.0
-        self.exit_last = False
-        self.warn_unclosed = False
-        self.close_in_thread = False
+        self.settings = settings
         self.created_at: str | None = None
         self.born = monotonic()
-        self.stopping = False
-        self.dropped = False
+        self.stopping = self.dropped = self.started = self.queued = self.slow_reported = False
         self.dues: list[float] = []
         self.grid: float | None = None
         self.claim: Lock | None = None
-        self.started = False
         self.leash: Leash | None = None
         self.adopted: float | None = None
-        self.tick = inf
-        self.alarm = inf
-        self.queued = False
-        self.phase = Phase.OPEN
+        self.tick = self.alarm = inf
+        self.phase = OPEN
         self.outcome: BaseException | None = None
-        self.polls = 0
-        self.errors = 0
-        self.failures = 0
+        self.polls = self.errors = self.failures = 0
         self.last_error: str | None = None
         self.last_poll_seconds: float | None = None
-        self.slow_reported = False
 
     @property
     def name(self) -> str:
@@ -174,14 +182,10 @@ class Core:
             self._name = f"letgo-{next(_names)}"
         return self._name
 
-    @name.setter
-    def name(self, value: str | None) -> None:
-        self._name = value
-
     @property
     def done(self) -> bool:
         """Whether the worker has ended, or can never start."""
-        return self.phase is Phase.DONE
+        return self.phase == DONE
 
     def claimed(self) -> bool:
         """Whether this call is not the first: start, stop and close race for it once.
@@ -227,13 +231,15 @@ class Core:
         """
         self.stopping = True
         self._post()
-        # pop() is atomic: one of any number of callers gets it.
-        interrupt = self.engine.interrupts.pop(self, None)
-        if interrupt is not None:
-            try:
-                interrupt()
-            except BaseException as error:
-                _report.unraisable(error, "Exception ignored in interrupt of letgo worker")
+        interrupts = self.engine.interrupts
+        if interrupts:
+            # pop() is atomic: one of any number of callers gets it.
+            interrupt = interrupts.pop(self, None)
+            if interrupt is not None:
+                try:
+                    interrupt()
+                except BaseException as error:
+                    _report.unraisable(error, "Exception ignored in interrupt of letgo worker")
 
     def _post(self) -> None:
         """Have the engine look at this core. Before the start, there is nobody to look."""
@@ -241,14 +247,14 @@ class Core:
             engine = self.engine
             engine.mail[self] = None
             engine.bell.ring()
-            if self.done:
+            if self.phase == DONE:
                 # The engine has let go for good and reads no mail: leave none.
                 engine.mail.pop(self, None)
 
     def close_was_run(self) -> None:
         """Give a core back to its engine. Threads: the closer's, once."""
-        if self.phase is Phase.CLOSING:  # else a fork has ended it
-            self.phase = Phase.CLOSED
+        if self.phase == CLOSING:  # else a fork has ended it
+            self.phase = CLOSED
             self._post()
 
     def release(self) -> None:
@@ -258,7 +264,7 @@ class Core:
     def end_unstarted(self) -> None:
         """End a worker that never was: no on_close, by contract. Whoever claimed calls it."""
         self.stopping = True
-        self.phase = Phase.DONE
+        self.phase = DONE
         self.release()
         self.engine.release_joiners(self)
 
@@ -320,6 +326,5 @@ def _let_go(leash: weakref.ref[Any]) -> None:
 
 def tie(core: Core, handle: object) -> None:
     """Stop the worker when `handle` is gone. The core keeps the leash until its end."""
-    leash = Leash(handle, _let_go)
+    core.leash = leash = Leash(handle, _let_go)
     leash.core = core
-    core.leash = leash

@@ -28,7 +28,7 @@ from time import monotonic
 
 from letgo import _origin, _report
 from letgo._bell import Bell
-from letgo._core import STOP, Callback, Core, Phase, Ticket
+from letgo._core import CLOSED, CLOSING, DONE, OPEN, STOP, Callback, Core, Ticket
 from letgo._errors import ClosedError
 
 Book = dict[Core, list[Ticket]]
@@ -198,14 +198,12 @@ class Engine:
                 core = self.mail.popitem()[0]
             except KeyError:
                 return
-            if core.phase is Phase.CLOSED:
-                self._settle(core, core.outcome)
-            elif core.stopping:
-                self._finish(core, token)
-            elif not core.done:
+            if not core.stopping:
                 self._arm(core)
-            if self.token is not token:
-                return
+            else:
+                self._finish(core, token)
+                if self.token is not token:
+                    return  # replaced in a fork that on_close made
 
     def collect_due(self) -> float:
         """Queue the cores whose time has come; the seconds until the next one's."""
@@ -262,10 +260,11 @@ class Engine:
             core.adopted = core.grid
             core.tick = core.adopted
             self._push(core, core.tick)
-        alarm = min(core.dues.copy(), default=inf)
-        if alarm < core.alarm and core.poll is not None:
-            core.alarm = alarm
-            self._push(core, alarm)
+        if core.dues and core.poll is not None:
+            alarm = min(core.dues)
+            if alarm < core.alarm:
+                core.alarm = alarm
+                self._push(core, alarm)
 
     def _push(self, core: Core, due: float) -> None:
         if due <= monotonic():
@@ -368,18 +367,21 @@ class Engine:
 
     def _finish(self, core: Core, token: object) -> None:
         """Run on_close, here or on a thread of its own, and let go of the core."""
-        if core.phase is not Phase.OPEN:
+        if core.phase != OPEN:
+            if core.phase == CLOSED:
+                self._settle(core, core.outcome)
             return
-        core.stopping = True
-        core.phase = Phase.CLOSING
-        self.interrupts.pop(core, None)
-        if core.close_in_thread and not self.dedicated and self._close_apart(core):
-            return
-        self.current = core
-        error = _run_on_close(core)
-        if self.token is token:  # else a fork in on_close has settled it already
+        core.phase = CLOSING
+        error = None
+        if core.on_close is not None or core.settings.warn_unclosed:
+            if core.settings.close_in_thread and not self.dedicated and self._close_apart(core):
+                return
+            self.current = core
+            error = _run_on_close(core)
+            if self.token is not token:
+                return  # a fork in on_close has settled it already
             self.current = None
-            self._settle(core, error)
+        self._settle(core, error)
 
     def _close_apart(self, core: Core) -> bool:
         try:
@@ -395,18 +397,27 @@ class Engine:
         """Let go of a core whose on_close has run, and of all that waited for its end."""
         core.release()
         core.leash = core.outcome = None
-        self.cores.pop(core.key, None)
-        self.interrupts.pop(core, None)
-        core.phase = Phase.DONE
-        # From here on nobody adds to these; see `enlist` and Core._post.
-        self.mail.pop(core, None)
-        for asker in _drain(self.askers.pop(core, [])):
-            asker.release(ClosedError(f"worker {core.name!r} ended before the poll"))
+        del self.cores[core.key]
+        core.phase = DONE
+        # Whoever adds to one of these from here on takes it out again: see `enlist`
+        # and Core._post. Before, it was there already, and this sees it.
+        if self.mail:
+            self.mail.pop(core, None)
+        if self.interrupts:
+            self.interrupts.pop(core, None)
+        if self.askers:
+            ended = ClosedError(f"worker {core.name!r} ended before the poll")
+            for asker in _drain(self.askers.pop(core, [])):
+                asker.release(ended)
+        if self.joiners or error is not None:
+            self._answer_joiners(core, error)
+
+    def _answer_joiners(self, core: Core, error: BaseException | None) -> None:
         joiners = _drain(self.joiners.pop(core, []))
-        if error is not None and not any(ticket.closing for ticket in joiners):
-            if not isinstance(error, SystemExit):
-                message = "on_close of worker %r failed"
-                _report.log(logging.ERROR, message, core.name, error=error)
+        heard = any(ticket.closing for ticket in joiners)
+        if error is not None and not heard and not isinstance(error, SystemExit):
+            message = "on_close of worker %r failed"
+            _report.log(logging.ERROR, message, core.name, error=error)
         for joiner in joiners:
             joiner.release(error if joiner.closing else None)
 
@@ -484,7 +495,7 @@ def _drain(tickets: list[Ticket]) -> list[Ticket]:
 
 def _run_on_close(core: Core) -> BaseException | None:
     """Run on_close; what it raised, without this frame, whose locals are the core."""
-    if core.dropped and core.warn_unclosed:
+    if core.dropped and core.settings.warn_unclosed:
         site = core.created_at or "?:0"
         message = f"letgo worker {core.name!r}, made at {site}, was dropped without close()"
         _origin.warn(message, ResourceWarning, site)

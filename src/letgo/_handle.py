@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from letgo import _check, _origin, _process
-from letgo._core import Core, Ticket, tie
+from letgo._core import DEFAULTS, Core, Settings, Ticket, tie
 from letgo._engine import Engine
 from letgo._errors import ClosedError
 from letgo._info import WorkerInfo
@@ -88,32 +88,26 @@ class Handle:
     ) -> None:
         if poll is None and on_close is None:
             raise ValueError("poll and on_close are both None: the worker would have nothing to do")
-        _check.worker_callable("poll", poll, self)
-        _check.worker_callable("on_close", on_close, self)
-        _check.worker_callable("on_error", on_error, self)
-        _check.worker_callable("interrupt", interrupt, self)
-        _check.worker_callable("after_fork", after_fork, self)
-        _check.name("name", name)
-        for argument, value in (
-            ("start", start),
-            ("immediate", immediate),
-            ("exit_last", exit_last),
-            ("warn_unclosed", warn_unclosed),
-            ("close_in_thread", close_in_thread),
-        ):
-            _check.flag(argument, value)
+        if poll is not None:
+            _check.worker_callable("poll", poll, self)
+        if on_close is not None:
+            _check.worker_callable("on_close", on_close, self)
+        if on_error is not None:
+            _check.worker_callable("on_error", on_error, self)
+        if interrupt is not None:
+            _check.worker_callable("interrupt", interrupt, self)
+        if after_fork is not None:
+            _check.worker_callable("after_fork", after_fork, self)
+        if name is not None:
+            _check.name("name", name)
+        _check.flag("start", start)
+        options = (immediate, exit_timeout, exit_last, warn_unclosed, close_in_thread)
+        settings = DEFAULTS if options == DEFAULTS else _checked(Settings(*options))
         engine = _engine_of(scheduler)
-        core = Core(engine, poll, _interval(interval, engine))
-        core.on_close = on_close
-        core.on_error = on_error
-        core.interrupt = interrupt
-        core.after_fork = after_fork
-        core.name = name
-        core.immediate = immediate
-        core.exit_timeout = _check.seconds("exit_timeout", exit_timeout)
-        core.exit_last = exit_last
-        core.warn_unclosed = warn_unclosed
-        core.close_in_thread = close_in_thread
+        interval = _interval(interval, engine)
+        core = Core(
+            engine, poll, on_close, on_error, interrupt, after_fork, name, interval, settings
+        )
         if warn_unclosed or _origin.development:
             core.created_at = _origin.creation_site(self)
         self._letgo_core = core
@@ -302,16 +296,27 @@ class Handle:
         return f"<{kind}>" if core is None else f"<{kind} {core.name!r} {core.info().state}>"
 
 
+def _checked(settings: Settings) -> Settings:
+    _check.flag("immediate", settings.immediate)
+    _check.seconds("exit_timeout", settings.exit_timeout)
+    _check.flag("exit_last", settings.exit_last)
+    _check.flag("warn_unclosed", settings.warn_unclosed)
+    _check.flag("close_in_thread", settings.close_in_thread)
+    return settings
+
+
 def _engine_of(scheduler: Any) -> Engine:
-    if scheduler is None:
-        return Engine(None, dedicated=True)
-    if not isinstance(scheduler, Scheduler):
+    if isinstance(scheduler, Scheduler):
+        return scheduler._letgo_engine
+    if scheduler is not None:
         raise TypeError(f"scheduler must be a letgo.Scheduler or None, not {scheduler!r}")
-    return scheduler._letgo_engine
+    return Engine(None, dedicated=True)
 
 
 def _interval(value: object, engine: Engine) -> float | None:
-    interval = _check.optional_seconds("interval", value)
+    if value is None:
+        return None
+    interval = _check.seconds("interval", value)
     if interval == 0 and not engine.dedicated:
         raise ValueError("interval=0 on a scheduler would never let the others poll")
     return interval
@@ -320,10 +325,13 @@ def _interval(value: object, engine: Engine) -> float | None:
 def _start(core: Core, handle: Handle) -> None:
     """Tie the core to its handle, and give it to its engine. Whoever claimed it calls this."""
     _process.watch_multiprocessing()
-    now = monotonic()
-    if core.immediate and core.interval is None:
-        core.dues.append(now)
-    core.plan(core.interval, first=now if core.immediate else None)
+    if not core.settings.immediate:
+        core.plan(core.interval)
+    elif core.interval is None:
+        core.wake(0.0)
+        core.plan(None)
+    else:
+        core.plan(core.interval, first=monotonic())
     tie(core, handle)  # before it runs: a drop from here on ends it
     try:
         core.engine.add(core)

@@ -16,7 +16,7 @@ from math import inf
 from time import monotonic
 
 from letgo import _check, _engine, _report
-from letgo._core import Core, Phase, Ticket
+from letgo._core import CLOSING, Core, Ticket
 from letgo._engine import Engine, WorkerThread, running
 from letgo._info import WorkerInfo
 
@@ -57,7 +57,7 @@ def stop_in_order(cores: Callable[[], list[Core]], timeout: float | None) -> int
     end = inf if timeout is None else monotonic() + timeout
     ended = 0
     for last in (False, True):
-        wanted = [core for core in cores() if core.exit_last is last]
+        wanted = [core for core in cores() if core.settings.exit_last is last]
         ended += len(wanted) - len(_stop_and_wait([(core, end) for core in wanted]))
         for thread in {core.engine.thread for core in wanted if core.engine.dedicated}:
             if thread is not None and thread is not threading.current_thread():
@@ -105,8 +105,12 @@ def _at_exit() -> None:
     for last in (False, True):
         begin = monotonic()
         # Again and again: final flushes may make new workers, while there is time.
-        while cores := [c for c in _live_cores() if c not in late and (last or not c.exit_last)]:
-            late.update(_stop_and_wait([(core, begin + core.exit_timeout) for core in cores]))
+        while cores := [
+            c for c in _live_cores() if c not in late and (last or not c.settings.exit_last)
+        ]:
+            late.update(
+                _stop_and_wait([(core, begin + core.settings.exit_timeout) for core in cores])
+            )
     _engine.exited = True
     late = {core for core in late if not core.done}
     _report_late(late)
@@ -124,9 +128,9 @@ def _report_late(late: Iterable[Core]) -> None:
     """One warning for each thread that is abandoned, with the worker that keeps it busy."""
     waiting: dict[Engine, int] = {}
     for core in late:
-        if core is core.engine.current or core.phase is Phase.CLOSING:
+        if core is core.engine.current or core.phase == CLOSING:
             message = "%s is abandoned at exit: still busy after %g seconds"
-            _report.log(logging.WARNING, message, core.label, core.exit_timeout)
+            _report.log(logging.WARNING, message, core.label, core.settings.exit_timeout)
         else:
             waiting[core.engine] = waiting.get(core.engine, 0) + 1
     for engine, count in waiting.items():
