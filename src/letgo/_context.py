@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from letgo import _check
@@ -46,7 +47,7 @@ def sleep(seconds: float) -> bool:
     end = time.monotonic() + _check.seconds("seconds", seconds)
     core = current.core
     if core is None:
-        time.sleep(seconds)
+        time.sleep(min(seconds, threading.TIMEOUT_MAX))
         return False
     while not core.stopping:
         left = end - time.monotonic()

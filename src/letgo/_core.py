@@ -320,7 +320,8 @@ class Leash(weakref.ref[Any]):
 def _let_go(leash: weakref.ref[Any]) -> None:
     assert isinstance(leash, Leash)
     core = leash.core
-    core.dropped = True
+    if not core.stopping:
+        core.dropped = True
     core.stop()
 
 

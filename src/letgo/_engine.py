@@ -23,7 +23,7 @@ import logging
 import threading
 from collections import deque
 from math import inf
-from threading import get_ident
+from threading import TIMEOUT_MAX, get_ident
 from time import monotonic
 
 from letgo import _origin, _report
@@ -43,6 +43,11 @@ class WorkerThread(threading.Thread):
 
 # Below this an interval is no pause at all: the clock cannot tell its ticks apart.
 _SHORTEST = 1e-9
+
+
+def left(end: float) -> float | None:
+    """Seconds until `end`, as locks and threads take them: None for ever, never too many."""
+    return None if end == inf else min(max(0.0, end - monotonic()), TIMEOUT_MAX)
 
 
 class _Current(threading.local):
@@ -178,7 +183,7 @@ class Engine:
 
     def wait(self, book: Book, core: Core, ticket: Ticket, timeout: float | None) -> bool:
         """Whether the ticket was released in time. Later nobody will release it."""
-        if ticket.wait(-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+        if ticket.wait(-1 if timeout is None else min(timeout, TIMEOUT_MAX)):
             return True
         try:
             book.get(core, []).remove(ticket)
@@ -191,19 +196,20 @@ class Engine:
 
     # --- The loop ---
 
-    def open_mail(self, token: object) -> None:
-        """Look at each core that somebody wrote to; the end of one comes before all polls."""
+    def open_mail(self, token: object) -> bool:
+        """Look at each core that somebody wrote to; whether `token` is the loop's still."""
         for _ in range(len(self.mail)):  # not `while`: callers who never stop must not starve polls
             try:
                 core = self.mail.popitem()[0]
             except KeyError:
-                return
+                break
             if not core.stopping:
                 self._arm(core)
             else:
                 self._finish(core, token)
                 if self.token is not token:
-                    return  # replaced in a fork that on_close made
+                    return False  # replaced in a fork that on_close made
+        return True
 
     def collect_due(self) -> float:
         """Queue the cores whose time has come; the seconds until the next one's."""
@@ -321,7 +327,8 @@ class Engine:
             core.slow_reported = True
             message = "%s took %.3g seconds for a poll, and delayed the others on %s"
             _report.log(logging.WARNING, message, core.label, seconds, self.name)
-        core.stopping = core.stopping or stop
+        if stop:
+            core.stopping = True
 
     def _next_tick(self, core: Core) -> None:
         """Move on to the first tick of the grid that is yet to come."""
@@ -423,23 +430,29 @@ class Engine:
 
     # --- Fork ---
 
-    def after_fork_in_child(self) -> None:
-        """Give the cores a new thread, in the child, on the thread that forked.
+    # Three steps, in the child and on the thread that forked, each for all engines
+    # before the next: what an after_fork calls may belong to another engine.
+
+    def reset_after_fork(self) -> None:
+        """Make all state anew from `cores` alone, whatever it was doing when the fork came.
 
         The old thread is no more, or it is this one, inside the poll that forked:
-        then that poll's core is the parent's business, and it ends when it finds
-        another token. What the old state was doing when the fork came does not
-        matter: all of it is made anew from `cores` alone.
+        then that poll's core is the parent's business, and the loop ends when it
+        finds another token.
         """
         forking = self.current if self.is_own_thread() else None
         serving, polled = self.serving, self.current
         old_bell = self.bell
         self._reset()
         old_bell.ring()  # where the old thread lives on, as gevent's does, it is to end
+        # Until the new thread runs, this one stands for it: close() only asks, and
+        # `add` starts none.
+        self.thread = threading.current_thread()
+        self.token = object()
         if serving and polled is not None:
             self.askers.setdefault(polled, []).extend(serving)
         for core in list(self.cores.values()):
-            if core.stopping or core is forking or not _survives(core):
+            if core.stopping or core is forking:
                 core.stopping = True
                 self._settle(core, None)
             else:
@@ -449,7 +462,17 @@ class Engine:
                     core.grid = core.tick
                 core.adopted = None
                 self.mail[core] = None
-        self.thread = None
+
+    def run_after_fork(self) -> None:
+        """Call each core's after_fork; those that return `STOP` end here, without on_close."""
+        for core in list(self.cores.values()):
+            if not _survives(core):
+                core.stopping = True
+                self._settle(core, None)
+
+    def restart_after_fork(self) -> None:
+        """Start the new thread, if any core is left for it."""
+        self.token = self.thread = None
         running.discard(self)
         if self.cores:
             try:
@@ -470,9 +493,8 @@ exited = False
 def _serve(engine: Engine, token: object) -> None:
     """The thread's target. No local here is a core, or anything that holds one."""
     while engine.token is token:
-        if engine.mail:
-            engine.open_mail(token)
-            continue
+        if engine.mail and not engine.open_mail(token):
+            return
         pause = engine.collect_due()
         if engine.ready:
             engine.serve_next(token)
@@ -518,6 +540,6 @@ def _survives(core: Core) -> bool:
     """Run after_fork in the child; whether the worker goes on there."""
     try:
         return core.after_fork is None or core.after_fork() is not STOP
-    except Exception as error:
+    except BaseException as error:
         _report.log(logging.ERROR, "after_fork of %s failed", core.label, error=error)
         return True

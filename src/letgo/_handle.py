@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 
 from letgo import _check, _origin, _process
 from letgo._core import DEFAULTS, Core, Settings, Ticket, tie
-from letgo._engine import Engine
+from letgo._engine import Engine, left
 from letgo._errors import ClosedError
 from letgo._info import WorkerInfo
 from letgo._scheduler import Scheduler
@@ -358,6 +358,6 @@ def _join(core: Core, timeout: float | None, *, closing: bool) -> bool:
     thread = engine.thread
     if engine.dedicated and thread is not None:
         # The worker has ended; what is left is the thread's own end.
-        thread.join(None if timeout is None else max(0.0, end - monotonic()))
+        thread.join(left(end))
     ticket.raise_error()
     return True

@@ -17,7 +17,7 @@ from time import monotonic
 
 from letgo import _check, _engine, _report
 from letgo._core import CLOSING, Core, Ticket
-from letgo._engine import Engine, WorkerThread, running
+from letgo._engine import Engine, WorkerThread, left, running
 from letgo._info import WorkerInfo
 
 # How long exit waits for threads that have done all their work to end by themselves.
@@ -61,16 +61,12 @@ def stop_in_order(cores: Callable[[], list[Core]], timeout: float | None) -> int
         ended += len(wanted) - len(_stop_and_wait([(core, end) for core in wanted]))
         for thread in {core.engine.thread for core in wanted if core.engine.dedicated}:
             if thread is not None and thread is not threading.current_thread():
-                thread.join(_left(end))
+                thread.join(left(end))
     return ended
 
 
 def _live_cores() -> list[Core]:
     return [core for engine in running.copy() for core in list(engine.cores.values())]
-
-
-def _left(end: float) -> float | None:
-    return None if end == inf else max(0.0, end - monotonic())
 
 
 def _stop_and_wait(cores: Iterable[tuple[Core, float]]) -> list[Core]:
@@ -86,7 +82,7 @@ def _stop_and_wait(cores: Iterable[tuple[Core, float]]) -> list[Core]:
                 waits.append((core, end, ticket))
         core.stop()
     for core, end, ticket in waits:
-        if not core.engine.wait(core.engine.joiners, core, ticket, _left(end)):
+        if not core.engine.wait(core.engine.joiners, core, ticket, left(end)):
             late.append(core)
     return late
 
@@ -121,7 +117,7 @@ def _at_exit() -> None:
     for thread in threading.enumerate():
         if isinstance(thread, WorkerThread) and thread not in busy:
             if thread is not threading.current_thread():
-                thread.join(_left(end))
+                thread.join(left(end))
 
 
 def _report_late(late: Iterable[Core]) -> None:
@@ -195,8 +191,13 @@ def _after_fork_in_child() -> None:
     _exit_registered = False
     _engine.exited = False
     watch_multiprocessing()
-    for engine in running.copy():
-        engine.after_fork_in_child()
+    engines = running.copy()
+    for engine in engines:
+        engine.reset_after_fork()
+    for engine in engines:
+        engine.run_after_fork()
+    for engine in engines:
+        engine.restart_after_fork()
 
 
 # After `threading` and `logging`, which are imported above, have registered theirs:
