@@ -43,13 +43,21 @@ STOP: Final[Literal[Stop.STOP]] = Stop.STOP
 class Ticket:
     """One thread's wait: for the end of a poll, or of the worker."""
 
-    __slots__ = ("_lock", "closing", "error")
+    __slots__ = ("_lock", "_unclaimed", "closing", "error")
 
     def __init__(self, closing: bool = False) -> None:
         self.closing = closing  # close() takes what on_close raised, join() does not
         self.error: BaseException | None = None  # written before the release
+        self._unclaimed = [True]
         self._lock = Lock()
         self._lock.acquire()
+
+    def claim(self) -> bool:
+        """Whether this call is the first: the waiter's, which gives up, or the poll's end's."""
+        try:
+            return self._unclaimed.pop()  # atomic
+        except IndexError:
+            return False
 
     def release(self, error: BaseException | None = None) -> None:
         """Let the waiter go. Threads: whoever took the ticket out of its book, once."""
@@ -229,17 +237,19 @@ class Core:
         Threads: finalizer-safe, the user's `interrupt` (whose contract this is)
         included.
         """
-        self.stopping = True
-        self._post()
+        # pop() is atomic: one of any number of callers gets it. Taken before the worker
+        # can see `stopping`, which drops it at its end; after, for one that just started.
         interrupts = self.engine.interrupts
-        if interrupts:
-            # pop() is atomic: one of any number of callers gets it.
+        interrupt = interrupts.pop(self, None) if interrupts else None
+        self.stopping = True
+        if interrupt is None and interrupts:
             interrupt = interrupts.pop(self, None)
-            if interrupt is not None:
-                try:
-                    interrupt()
-                except BaseException as error:
-                    _report.unraisable(error, "Exception ignored in interrupt of letgo worker")
+        self._post()
+        if interrupt is not None:
+            try:
+                interrupt()
+            except BaseException as error:
+                _report.unraisable(error, "Exception ignored in interrupt of letgo worker")
 
     def _post(self) -> None:
         """Have the engine look at this core. Before the start, there is nobody to look."""
@@ -283,7 +293,7 @@ class Core:
         thread = self.engine.thread if running else None
         tick = self.tick if self.grid is self.adopted else self.grid or inf
         due = min(tick, self.alarm, min(self.dues.copy(), default=inf))
-        planned = running and not self.stopping and due < inf
+        planned = running and not self.stopping and self.poll is not None and due < inf
         return WorkerInfo(
             name=self.name,
             state=self._state(),

@@ -22,6 +22,7 @@ import itertools
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from threading import TIMEOUT_MAX, get_ident
 from time import monotonic
@@ -51,11 +52,16 @@ def left(end: float) -> float | None:
 
 
 class _Current(threading.local):
-    core: Core | None = None
+    core: Core | None = None  # the one whose poll this thread is in
+    closing: Core | None = None  # the one whose on_close this thread was made for
 
 
 current = _Current()
-"""The core whose poll this thread is in."""
+
+
+def would_wait_for_itself(core: Core) -> bool:
+    """Whether the end of `core` needs the calling thread."""
+    return current.closing is core or core.engine.is_own_thread()
 
 
 class Engine:
@@ -175,11 +181,17 @@ class Engine:
         """
         # The list stays in the book until the end: one that is appended to is never
         # one that was taken out.
-        book.setdefault(core, []).append(ticket)
-        if core.done:
-            book.pop(core, None)
-            return False
-        return True
+        tickets = book.setdefault(core, [])
+        tickets.append(ticket)
+        if not core.done:
+            return True
+        try:
+            tickets.remove(ticket)  # this one only: the end has yet to answer the others
+        except ValueError:
+            return True  # taken by the end, which answers it
+        if not tickets:
+            book.pop(core, None)  # what comes from here on sees `done` too
+        return False
 
     def wait(self, book: Book, core: Core, ticket: Ticket, timeout: float | None) -> bool:
         """Whether the ticket was released in time. Later nobody will release it."""
@@ -188,10 +200,9 @@ class Engine:
         try:
             book.get(core, []).remove(ticket)
         except ValueError:
-            # Taken: it is being served, and only a poll can make that last.
-            if book is self.joiners:
+            # Taken, by the end, which answers at once, or by a poll, which can last.
+            if book is self.joiners or not ticket.claim():
                 return ticket.wait(-1)
-            return ticket.wait(0)
         return False
 
     # --- The loop ---
@@ -318,17 +329,21 @@ class Engine:
         if error is None:
             core.failures = 0
         else:
-            stop = self._failed(core, error, waited_for=bool(serving))
+            heard = [ticket.claim() for ticket in serving]  # not by those who gave up
+            stop = self._failed(core, error, waited_for=any(heard))
+        if after_first_poll is not None and core.polls == 1:
+            after_first_poll(core)
+        if stop:
+            core.stopping = True
         current.core = self.current = None
         self.serving = []
-        for ticket in serving:
-            ticket.release(error)
+        while serving:
+            serving.pop().release(error)
+        error = None  # its frames refer to this one: a cycle otherwise
         if seconds > self.slow_poll and not core.slow_reported:
             core.slow_reported = True
             message = "%s took %.3g seconds for a poll, and delayed the others on %s"
             _report.log(logging.WARNING, message, core.label, seconds, self.name)
-        if stop:
-            core.stopping = True
 
     def _next_tick(self, core: Core) -> None:
         """Move on to the first tick of the grid that is yet to come."""
@@ -389,6 +404,7 @@ class Engine:
                 return  # a fork in on_close has settled it already
             self.current = None
         self._settle(core, error)
+        error = None  # its frames refer to this one: a cycle otherwise
 
     def _close_apart(self, core: Core) -> bool:
         try:
@@ -488,6 +504,8 @@ class Engine:
 _numbers = itertools.count(1)
 exited = False
 """Whether exit has waited for the workers: one that starts now would be lost."""
+after_first_poll: Callable[[Core], None] | None = None
+"""Development mode's check of a worker, by that worker; it raises nothing."""
 
 
 def _serve(engine: Engine, token: object) -> None:
@@ -531,6 +549,7 @@ def _run_on_close(core: Core) -> BaseException | None:
 
 def _close_on_this_thread(core: Core) -> None:
     """The target of a closer's thread. The user's objects are let go here: it may block."""
+    current.closing = core
     core.outcome = _run_on_close(core)
     core.release()
     core.close_was_run()

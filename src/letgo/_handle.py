@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 
 from letgo import _check, _origin, _process
 from letgo._core import DEFAULTS, Core, Settings, Ticket, tie
-from letgo._engine import Engine, left
+from letgo._engine import Engine, left, would_wait_for_itself
 from letgo._errors import ClosedError
 from letgo._info import WorkerInfo
 from letgo._scheduler import Scheduler
@@ -108,7 +108,7 @@ class Handle:
         core = Core(
             engine, poll, on_close, on_error, interrupt, after_fork, name, interval, settings
         )
-        if warn_unclosed or _origin.development:
+        if warn_unclosed or _origin.recording:
             core.created_at = _origin.creation_site(self)
         self._letgo_core = core
         if start:
@@ -207,7 +207,9 @@ class Handle:
         core = self._letgo_core
         if not core.started and not core.done:
             raise RuntimeError(f"worker {core.name!r} has not been started")
-        return _join(core, timeout, closing=False)
+        if would_wait_for_itself(core):
+            return core.done
+        return _wait_for_end(core, _ticket(core, closing=False), timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Stop the worker, and wait until `on_close` is done.
@@ -228,6 +230,9 @@ class Handle:
         """
         timeout = _check.optional_seconds("timeout", timeout)
         core = self._letgo_core
+        own = would_wait_for_itself(core)
+        # Before it asks: the end may come at once, and raises to those who wait already.
+        ticket = None if own else _ticket(core, closing=True)
         if core.claimed():
             core.stop()
         elif core.on_close is None:
@@ -235,8 +240,7 @@ class Handle:
         else:
             core.stopping = True
             _start(core, self)
-        own = core.engine.is_own_thread()
-        if not _join(core, timeout, closing=True) and not own:
+        if not own and not _wait_for_end(core, ticket, timeout):
             raise TimeoutError(f"worker {core.name!r} did not end within {timeout} seconds")
 
     @property
@@ -345,19 +349,22 @@ def _start(core: Core, handle: Handle) -> None:
         raise
 
 
-def _join(core: Core, timeout: float | None, *, closing: bool) -> bool:
+def _ticket(core: Core, *, closing: bool) -> Ticket | None:
+    """A ticket for the end of a worker; None when it has ended."""
+    ticket = Ticket(closing)
+    return ticket if core.engine.enlist(core.engine.joiners, core, ticket) else None
+
+
+def _wait_for_end(core: Core, ticket: Ticket | None, timeout: float | None) -> bool:
     """Wait for the end of a core, and of the thread that was its own; whether it came."""
     engine = core.engine
-    if engine.is_own_thread():
-        return core.done
     end = inf if timeout is None else monotonic() + timeout
-    ticket = Ticket(closing)
-    if engine.enlist(engine.joiners, core, ticket):
-        if not engine.wait(engine.joiners, core, ticket, timeout):
-            return False
+    if ticket is not None and not engine.wait(engine.joiners, core, ticket, timeout):
+        return False
     thread = engine.thread
     if engine.dedicated and thread is not None:
         # The worker has ended; what is left is the thread's own end.
         thread.join(left(end))
-    ticket.raise_error()
+    if ticket is not None:
+        ticket.raise_error()
     return True

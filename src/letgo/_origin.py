@@ -11,6 +11,8 @@ from letgo import _report
 
 development = sys.flags.dev_mode or os.environ.get("LETGO_DEBUG", "0") != "0"
 """Whether this process runs in development mode; read once, so that it costs nothing."""
+recording = development
+"""Whether every handle remembers where it was made: the pytest plugin wants that too."""
 
 
 def creation_site(handle: object) -> str:

@@ -17,7 +17,7 @@ from time import monotonic
 
 from letgo import _check, _engine, _report
 from letgo._core import CLOSING, Core, Ticket
-from letgo._engine import Engine, WorkerThread, left, running
+from letgo._engine import Engine, WorkerThread, left, running, would_wait_for_itself
 from letgo._info import WorkerInfo
 
 # How long exit waits for threads that have done all their work to end by themselves.
@@ -74,8 +74,8 @@ def _stop_and_wait(cores: Iterable[tuple[Core, float]]) -> list[Core]:
     waits: list[tuple[Core, float, Ticket]] = []
     late: list[Core] = []
     for core, end in cores:
-        if core.engine.is_own_thread():
-            late.append(core)  # it would wait for itself
+        if would_wait_for_itself(core):
+            late.append(core)
         else:
             ticket = Ticket()
             if core.engine.enlist(core.engine.joiners, core, ticket):

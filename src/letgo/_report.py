@@ -34,7 +34,11 @@ def unraisable(error: BaseException, message: str, culprit: object = None) -> No
         object=culprit,
     )
     try:
-        sys.unraisablehook(cast(Any, details))
+        if sys.unraisablehook is not sys.__unraisablehook__:
+            sys.unraisablehook(cast(Any, details))
+        elif sys.stderr is not None:
+            # The interpreter's own hook refuses details that Python code has made.
+            sys.stderr.write(f"{message}:\n{''.join(traceback.format_exception(error))}")
     except Exception:
         pass  # There is nobody left to tell.
 

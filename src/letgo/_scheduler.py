@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from letgo import _check, _process
-from letgo._engine import Engine
+from letgo._engine import Engine, would_wait_for_itself
 
 
 class Scheduler:
@@ -53,9 +53,8 @@ class Scheduler:
         engine = self._letgo_engine
         with engine.lock:
             engine.refusing = True
-        own = engine.is_own_thread()
         _process.stop_in_order(lambda: list(engine.cores.values()), timeout)
-        if not own and len(self):
+        if not all(would_wait_for_itself(core) for core in list(engine.cores.values())):
             raise TimeoutError(f"{self!r} did not end within {timeout} seconds")
 
     def __len__(self) -> int:
