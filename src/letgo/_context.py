@@ -25,6 +25,8 @@ def again(after: float = 0.0) -> None:
     For a back-off, a delay that a server sets, or a fixed delay instead of the
     grid. As with `Handle.wake`, the earliest wins and the grid stays.
 
+    Threads: the worker's own, inside its poll.
+
     Raises:
         RuntimeError: Called outside a poll.
         TypeError, ValueError: `after` is no finite, non-negative number.
@@ -37,6 +39,8 @@ def again(after: float = 0.0) -> None:
 
 def sleep(seconds: float) -> bool:
     """Sleep; inside a poll, cut short when the worker is asked to stop.
+
+    Threads: any.
 
     Returns:
         True if it was cut short, or a stop had been asked for before.

@@ -68,16 +68,6 @@ class Ticket:
         """Whether it was released within `timeout` seconds; -1 waits for ever."""
         return self._lock.acquire(True, timeout)
 
-    def raise_error(self) -> None:
-        """Raise what came with the release, and keep no reference to it."""
-        error, self.error = self.error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                # This frame is in the error's traceback: a cycle otherwise.
-                del error
-
 
 # How far the end of a worker has come: `Core.phase`. Plain numbers, since looking up
 # an enum's members is a tenth of what ending a worker costs.
@@ -99,6 +89,9 @@ class Settings(NamedTuple):
 
 DEFAULTS = Settings()
 
+
+process = object()
+"""Stands for this process: a fork's child replaces it, so that each can tell its own claims."""
 
 _keys = itertools.count(1)
 _names = itertools.count(1)
@@ -173,7 +166,7 @@ class Core:
         self.stopping = self.dropped = self.started = self.queued = self.slow_reported = False
         self.dues: list[float] = []
         self.grid: float | None = None
-        self.claim: Lock | None = None
+        self.claim: dict[object, object] | None = None
         self.leash: Leash | None = None
         self.adopted: float | None = None
         self.tick = self.alarm = inf
@@ -193,15 +186,20 @@ class Core:
     @property
     def done(self) -> bool:
         """Whether the worker has ended, or can never start."""
-        return self.phase == DONE
+        # The second half alone: a fork came between two lines of Engine._settle.
+        return self.phase == DONE or (self.started and self.key not in self.engine.cores)
 
     def claimed(self) -> bool:
         """Whether this call is not the first: start, stop and close race for it once.
 
-        Threads: finalizer-safe; the lock is only ever tried. A handle that is
-        started by its constructor has none.
+        Threads: finalizer-safe; setdefault() is atomic. A handle that is started by
+        its constructor has no claims. One by a thread that a fork cut off is void in
+        the child, where its process is not the claim's: nobody would fulfil it.
         """
-        return self.claim is None or not self.claim.acquire(False)
+        if self.claim is None or self.started or self.done:
+            return True
+        mine = object()
+        return self.claim.setdefault(process, mine) is not mine
 
     def plan(self, interval: float | None, first: float | None = None) -> None:
         """Ask for a new grid: its first tick at `first`, or an interval from now."""

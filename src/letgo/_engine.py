@@ -38,6 +38,11 @@ running: set[Engine] = set()
 """Engines that have a thread, and so live cores. Added to and copied by anyone: atomic."""
 
 
+holders: list[Engine] = []
+"""Engines whose lock is held, or about to be, once for each thread: where a fork may have cut
+in, so that the child makes them anew. Added to, removed from and copied by anyone: atomic."""
+
+
 class WorkerThread(threading.Thread):
     """A thread of ours: an engine's, or a closer's. Exit waits for their own end."""
 
@@ -62,6 +67,27 @@ current = _Current()
 def would_wait_for_itself(core: Core) -> bool:
     """Whether the end of `core` needs the calling thread."""
     return current.closing is core or core.engine.is_own_thread()
+
+
+class Locked:
+    """`with Locked(engine):` holds the engine's lock, where a fork can see it."""
+
+    __slots__ = ("_engine", "_lock")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = engine.lock
+
+    def __enter__(self) -> None:
+        holders.append(self._engine)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        try:
+            holders.remove(self._engine)
+        except ValueError:
+            pass  # a fork inside the block has emptied the list, in the child
 
 
 class Engine:
@@ -104,7 +130,7 @@ class Engine:
         self.lock = threading.RLock()
         self.token: object | None = None
         self.bell = Bell()
-        self.mail: dict[Core, None] = {}
+        self.mail: dict[Core | Ticket, None] = {}
         self.heap: list[tuple[float, int]] = []
         self.ready: deque[int] = deque()
         self.serving: list[Ticket] = []
@@ -114,9 +140,9 @@ class Engine:
 
     def add(self, core: Core) -> None:
         """Serve `core`. Raises what starting a thread raises, and then nothing is left."""
-        with self.lock:
-            if self.refusing:
-                raise ClosedError(f"{self.name or 'the scheduler'} is closed")
+        with Locked(self):
+            if not core.stopping:  # one that starts for its on_close only is served still
+                self.check_open()
             self.cores[core.key] = core
             if core.interrupt is not None:
                 self.interrupts[core] = core.interrupt
@@ -133,6 +159,11 @@ class Engine:
                 self.interrupts.pop(core, None)
                 self.mail.pop(core, None)
                 raise
+
+    def check_open(self) -> None:
+        """Raise if it takes no new cores."""
+        if self.refusing:
+            raise ClosedError(f"{self.name or 'the scheduler'} is closed")
 
     def _start_thread(self) -> None:
         if exited:
@@ -205,16 +236,34 @@ class Engine:
                 return ticket.wait(-1)
         return False
 
+    def raise_error(self, core: Core, ticket: Ticket) -> None:
+        """Raise what a ticket was released with, if anything, and have nobody keep it."""
+        error = ticket.error
+        if error is None:
+            return
+        try:
+            raise error
+        finally:
+            del error  # this frame is in its traceback: a cycle otherwise
+            # The loop drops the reference that it made. Without the GIL the error, and
+            # the handle in its frames, would otherwise stay until an idle loop runs.
+            self.mail[ticket] = None
+            self.bell.ring()
+            if core.done:
+                self.mail.pop(ticket, None)
+                ticket.error = None
+
     # --- The loop ---
 
     def open_mail(self, token: object) -> bool:
         """Look at each core that somebody wrote to; whether `token` is the loop's still."""
-        for _ in range(len(self.mail)):  # not `while`: callers who never stop must not starve polls
-            try:
-                core = self.mail.popitem()[0]
-            except KeyError:
-                break
-            if not core.stopping:
+        # Those that are there now, in order: callers who never stop must starve neither
+        # polls nor the letters of others. list() of a dict is atomic.
+        for core in list(self.mail):
+            self.mail.pop(core, None)
+            if isinstance(core, Ticket):
+                core.error = None  # see raise_error
+            elif not core.stopping:
                 self._arm(core)
             else:
                 self._finish(core, token)
@@ -256,7 +305,7 @@ class Engine:
 
     def retire(self, token: object) -> bool:
         """Whether the loop is over: no core is left, and none came in the meantime."""
-        with self.lock:
+        with Locked(self):
             if self.token is not token:
                 return True
             if self.cores:
@@ -472,6 +521,7 @@ class Engine:
                 core.stopping = True
                 self._settle(core, None)
             else:
+                core.started = True  # if `add` was cut off, by now it would be
                 core.queued = False
                 core.alarm = inf
                 if core.grid is core.adopted:
@@ -518,7 +568,7 @@ def _serve(engine: Engine, token: object) -> None:
             engine.serve_next(token)
         elif engine.cores:
             engine.bell.wait(pause)
-        elif engine.retire(token):
+        elif not engine.mail and engine.retire(token):
             return
 
 

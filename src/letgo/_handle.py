@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from threading import Lock
 from time import monotonic
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -102,7 +101,10 @@ class Handle:
             _check.name("name", name)
         _check.flag("start", start)
         options = (immediate, exit_timeout, exit_last, warn_unclosed, close_in_thread)
-        settings = DEFAULTS if options == DEFAULTS else _checked(Settings(*options))
+        # `is`, since 0 == False: only what can be seen at once to be right goes unchecked.
+        usual = immediate is exit_last is warn_unclosed is close_in_thread is False
+        usual = usual and exit_timeout == DEFAULTS.exit_timeout
+        settings = DEFAULTS if usual else _checked(Settings(*options))
         engine = _engine_of(scheduler)
         interval = _interval(interval, engine)
         core = Core(
@@ -114,7 +116,7 @@ class Handle:
         if start:
             _start(core, self)
         else:
-            core.claim = Lock()
+            core.claim = {}
 
     def start(self) -> None:
         """Start the worker of a handle made with `start=False`; twice has no effect.
@@ -176,7 +178,7 @@ class Handle:
         core.wake(0.0)
         if not engine.wait(engine.askers, core, ticket, timeout):
             raise TimeoutError(f"worker {core.name!r} did not poll within {timeout} seconds")
-        ticket.raise_error()
+        engine.raise_error(core, ticket)
 
     def stop(self) -> None:
         """Ask the worker to end, and return at once.
@@ -311,6 +313,7 @@ def _checked(settings: Settings) -> Settings:
 
 def _engine_of(scheduler: Any) -> Engine:
     if isinstance(scheduler, Scheduler):
+        scheduler._letgo_engine.check_open()
         return scheduler._letgo_engine
     if scheduler is not None:
         raise TypeError(f"scheduler must be a letgo.Scheduler or None, not {scheduler!r}")
@@ -344,7 +347,7 @@ def _start(core: Core, handle: Handle) -> None:
         if core.claim is None:
             core.end_unstarted()
         else:
-            core.claim.release()
+            core.claim.clear()
             core.engine.release_joiners(core, error)
         raise
 
@@ -366,5 +369,5 @@ def _wait_for_end(core: Core, ticket: Ticket | None, timeout: float | None) -> b
         # The worker has ended; what is left is the thread's own end.
         thread.join(left(end))
     if ticket is not None:
-        ticket.raise_error()
+        engine.raise_error(core, ticket)
     return True

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from time import monotonic
 
-from letgo import _check, _engine, _report
+from letgo import _check, _core, _engine, _report
 from letgo._core import CLOSING, Core, Ticket
 from letgo._engine import Engine, WorkerThread, left, running, would_wait_for_itself
 from letgo._info import WorkerInfo
@@ -185,15 +185,22 @@ def _at_child_exit() -> None:
 
 # --- Fork ---
 
+in_child: list[Callable[[], None]] = []
+"""Run in a forked child before its workers go on: parts of this package add to it at import."""
+
 
 def _after_fork_in_child() -> None:
     global _exit_registered
     _exit_registered = False
     _engine.exited = False
+    _core.process = object()
     watch_multiprocessing()
-    engines = running.copy()
+    engines = running.union(_engine.holders)
+    _engine.holders.clear()
     for engine in engines:
         engine.reset_after_fork()
+    for function in in_child:
+        function()
     for engine in engines:
         engine.run_after_fork()
     for engine in engines:
