@@ -240,7 +240,7 @@ class Core:
         interrupts = self.engine.interrupts
         interrupt = interrupts.pop(self, None) if interrupts else None
         self.stopping = True
-        if interrupt is None and interrupts:
+        if interrupts and interrupt is None:
             interrupt = interrupts.pop(self, None)
         self._post()
         if interrupt is not None:
@@ -325,9 +325,8 @@ class Leash(weakref.ref[Any]):
     core: Core
 
 
-def _let_go(leash: weakref.ref[Any]) -> None:
-    assert isinstance(leash, Leash)
-    core = leash.core
+def _let_go(leash: Any) -> None:
+    core: Core = leash.core
     if not core.stopping:
         core.dropped = True
     core.stop()

@@ -103,6 +103,7 @@ class Engine:
         "thread",
         "bell",
         "mail",  # any thread adds
+        "spent",  # any thread adds: tickets whose error has been raised
         "cores",  # added to under the lock; only the loop deletes
         "interrupts",  # added to under the lock; whoever pops one calls it
         "heap",
@@ -130,7 +131,8 @@ class Engine:
         self.lock = threading.RLock()
         self.token: object | None = None
         self.bell = Bell()
-        self.mail: dict[Core | Ticket, None] = {}
+        self.mail: dict[Core, None] = {}
+        self.spent: list[Ticket] = []
         self.heap: list[tuple[float, int]] = []
         self.ready: deque[int] = deque()
         self.serving: list[Ticket] = []
@@ -247,23 +249,22 @@ class Engine:
             del error  # this frame is in its traceback: a cycle otherwise
             # The loop drops the reference that it made. Without the GIL the error, and
             # the handle in its frames, would otherwise stay until an idle loop runs.
-            self.mail[ticket] = None
+            self.spent.append(ticket)
             self.bell.ring()
-            if core.done:
-                self.mail.pop(ticket, None)
-                ticket.error = None
+            if core.done:  # the loop may have ended, and would never come to it
+                self._clear_spent()
 
     # --- The loop ---
 
     def open_mail(self, token: object) -> bool:
         """Look at each core that somebody wrote to; whether `token` is the loop's still."""
+        if self.spent:
+            self._clear_spent()
         # Those that are there now, in order: callers who never stop must starve neither
         # polls nor the letters of others. list() of a dict is atomic.
         for core in list(self.mail):
             self.mail.pop(core, None)
-            if isinstance(core, Ticket):
-                core.error = None  # see raise_error
-            elif not core.stopping:
+            if not core.stopping:
                 self._arm(core)
             else:
                 self._finish(core, token)
@@ -271,8 +272,14 @@ class Engine:
                     return False  # replaced in a fork that on_close made
         return True
 
+    def _clear_spent(self) -> None:
+        for ticket in _drain(self.spent):
+            ticket.error = None
+
     def collect_due(self) -> float:
         """Queue the cores whose time has come; the seconds until the next one's."""
+        if len(self.heap) > 2 * len(self.cores) + 64:
+            self._compact()
         heap = self.heap
         if not heap:
             return inf
@@ -310,6 +317,9 @@ class Engine:
                 return True
             if self.cores:
                 return False
+            for core in list(self.mail):
+                if core.phase == DONE:
+                    self.mail.pop(core, None)  # posted at its end; nobody would come to it
             # A finalizer between any two of these may add a core: while `token` is
             # None it starts a thread for it, so that this one is to end all the same.
             self.token = None
@@ -336,11 +346,10 @@ class Engine:
         if due <= monotonic():
             self._queue(core)
         elif due < inf:
-            if len(self.heap) > 2 * len(self.cores) + 64:
-                self._compact()
             heapq.heappush(self.heap, (due, core.key))
 
     def _compact(self) -> None:
+        """Drop the stale entries: each was pushed once, so this costs each push O(1)."""
         self.heap = [
             (due, core.key)
             for core in list(self.cores.values())  # others add meanwhile
@@ -472,9 +481,8 @@ class Engine:
         del self.cores[core.key]
         core.phase = DONE
         # Whoever adds to one of these from here on takes it out again: see `enlist`
-        # and Core._post. Before, it was there already, and this sees it.
-        if self.mail:
-            self.mail.pop(core, None)
+        # and Core._post. Before, it was there already, and this sees it, or the loop
+        # comes to it in its mail.
         if self.interrupts:
             self.interrupts.pop(core, None)
         if self.askers:
@@ -561,14 +569,14 @@ after_first_poll: Callable[[Core], None] | None = None
 def _serve(engine: Engine, token: object) -> None:
     """The thread's target. No local here is a core, or anything that holds one."""
     while engine.token is token:
-        if engine.mail and not engine.open_mail(token):
+        if (engine.mail or engine.spent) and not engine.open_mail(token):
             return
         pause = engine.collect_due()
         if engine.ready:
             engine.serve_next(token)
         elif engine.cores:
             engine.bell.wait(pause)
-        elif not engine.mail and engine.retire(token):
+        elif not engine.spent and engine.retire(token):
             return
 
 

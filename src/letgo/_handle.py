@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from threading import TIMEOUT_MAX
 from time import monotonic
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from letgo import _check, _origin, _process
 from letgo._core import DEFAULTS, Core, Settings, Ticket, tie
-from letgo._engine import Engine, left, would_wait_for_itself
+from letgo._engine import Engine, would_wait_for_itself
 from letgo._errors import ClosedError
 from letgo._info import WorkerInfo
 from letgo._scheduler import Scheduler
@@ -361,13 +361,13 @@ def _ticket(core: Core, *, closing: bool) -> Ticket | None:
 def _wait_for_end(core: Core, ticket: Ticket | None, timeout: float | None) -> bool:
     """Wait for the end of a core, and of the thread that was its own; whether it came."""
     engine = core.engine
-    end = inf if timeout is None else monotonic() + timeout
-    if ticket is not None and not engine.wait(engine.joiners, core, ticket, timeout):
-        return False
     thread = engine.thread
     if engine.dedicated and thread is not None:
-        # The worker has ended; what is left is the thread's own end.
-        thread.join(left(end))
+        # Its own end, and that first: one wait instead of two, each a switch of threads.
+        thread.join(None if timeout is None else min(timeout, TIMEOUT_MAX))
+        timeout = None if timeout is None else 0.0
+    if ticket is not None and not engine.wait(engine.joiners, core, ticket, timeout):
+        return False
     if ticket is not None:
         engine.raise_error(core, ticket)
     return True

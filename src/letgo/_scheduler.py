@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from letgo import _check, _process
-from letgo._engine import Engine, would_wait_for_itself
+from letgo._engine import Engine, Locked, would_wait_for_itself
 
 
 class Scheduler:
@@ -51,7 +51,7 @@ class Scheduler:
         """
         timeout = _check.optional_seconds("timeout", timeout)
         engine = self._letgo_engine
-        with engine.lock:
+        with Locked(engine):
             engine.refusing = True
         _process.stop_in_order(lambda: list(engine.cores.values()), timeout)
         if not all(would_wait_for_itself(core) for core in list(engine.cores.values())):
