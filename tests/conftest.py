@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 import letgo
 from helpers import letgo_threads, wait_until
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the random programs of tests/chaos run for longer."""
+    parser.addoption("--chaos-minutes", type=float, default=0.0, help="minutes for tests/chaos")
 
 
 @pytest.fixture(autouse=True)
@@ -21,13 +27,21 @@ def nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture(params=["dedicated", "scheduler"])
-def make(request: pytest.FixtureRequest) -> Callable[..., letgo.Handle]:
+def scheduler(request: pytest.FixtureRequest) -> letgo.Scheduler | None:
+    """What a handle of either kind is given: None for a thread of its own, or a scheduler."""
+    return None if request.param == "dedicated" else letgo.Scheduler()
+
+
+@pytest.fixture
+def make(scheduler: letgo.Scheduler | None) -> Callable[..., letgo.Handle]:
     """Make a handle of either kind: on a thread of its own, or on a scheduler."""
-    if request.param == "dedicated":
-        return letgo.Handle
-    scheduler = letgo.Scheduler()
+    return partial(letgo.Handle, scheduler=scheduler)
 
-    def make_on_scheduler(*arguments: object, **options: object) -> letgo.Handle:
-        return letgo.Handle(*arguments, scheduler=scheduler, **options)  # type: ignore[arg-type]
 
-    return make_on_scheduler
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Without the cycle collector: what is freed is freed by the last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
