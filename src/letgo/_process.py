@@ -97,6 +97,8 @@ def _at_exit() -> None:
     no longer be able to start threads (3.12 and later), so that this relies on
     those that are there.
     """
+    if _engine.exited:
+        return  # in children of multiprocessing both this and Python's own call come
     late: set[Core] = set()
     for last in (False, True):
         begin = monotonic()
