@@ -53,11 +53,16 @@ def run_python(
     arguments: tuple[str, ...] = (),
     timeout: float = 60.0,
     environment: dict[str, str] | None = None,
+    file: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `source` as a script of its own, with this package on its path."""
+    """Run `source` as a script of its own, from `file` if given, with this package on its path."""
+    command = ["-c", textwrap.dedent(source)]
+    if file is not None:
+        file.write_text(command.pop())
+        command = [str(file)]
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     return subprocess.run(
-        [sys.executable, *flags, "-c", textwrap.dedent(source), *arguments],
+        [sys.executable, *flags, *command, *arguments],
         env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         capture_output=True,
         text=True,
