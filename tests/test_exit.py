@@ -447,3 +447,37 @@ def test_exits_of_busy_workers_are_never_fatal() -> None:
     """
     for _ in range(10):
         assert run_quietly(script) == ""
+
+
+@pytest.mark.parametrize("kind", ["None", "letgo.shared()"])
+def test_an_interrupted_close_leaves_nobody_who_hears(kind: str) -> None:
+    """After Ctrl-C in a close(), what on_close raises is logged: there is no one to raise it to."""
+    source = f"""
+    import signal, threading, letgo
+
+    closing, go_on = threading.Event(), threading.Event()
+
+    def on_close():
+        closing.set()
+        go_on.wait(20)
+        raise ValueError("flush")
+
+    handle = letgo.Handle(int, on_close=on_close, scheduler={kind})
+
+    def strike():
+        closing.wait(20)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    try:
+        handle.close()
+    except KeyboardInterrupt:
+        print("interrupted")
+    striker.join()
+    go_on.set()
+    handle.join()
+    """
+    result = run_python(source)
+    assert (result.returncode, result.stdout) == (0, "interrupted\n"), result.stderr
+    assert "ValueError: flush" in result.stderr

@@ -230,13 +230,18 @@ class Engine:
         """Whether the ticket was released in time. Later nobody will release it."""
         if ticket.wait(-1 if timeout is None else min(timeout, TIMEOUT_MAX)):
             return True
+        if self.withdraw(book, core, ticket):
+            return False
+        # Taken, by the end, which answers at once, or by a poll, which can last.
+        return (book is self.joiners or not ticket.claim()) and ticket.wait(-1)
+
+    def withdraw(self, book: Book, core: Core, ticket: Ticket) -> bool:
+        """Wait no more; False when the ticket has been taken, and is answered all the same."""
         try:
             book.get(core, []).remove(ticket)
         except ValueError:
-            # Taken, by the end, which answers at once, or by a poll, which can last.
-            if book is self.joiners or not ticket.claim():
-                return ticket.wait(-1)
-        return False
+            return False
+        return True
 
     def raise_error(self, core: Core, ticket: Ticket) -> None:
         """Raise what a ticket was released with, if anything, and have nobody keep it."""

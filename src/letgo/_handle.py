@@ -362,12 +362,18 @@ def _wait_for_end(core: Core, ticket: Ticket | None, timeout: float | None) -> b
     """Wait for the end of a core, and of the thread that was its own; whether it came."""
     engine = core.engine
     thread = engine.thread
-    if engine.dedicated and thread is not None and thread.is_alive():  # else it may yet start
-        # Its own end, and that first: one wait instead of two, each a switch of threads.
-        thread.join(None if timeout is None else min(timeout, TIMEOUT_MAX))
-        timeout = None if timeout is None else 0.0
-    if ticket is not None and not engine.wait(engine.joiners, core, ticket, timeout):
-        return False
+    try:
+        if engine.dedicated and thread is not None and thread.is_alive():  # else it may yet start
+            # Its own end, and that first: one wait instead of two, each a switch of threads.
+            thread.join(None if timeout is None else min(timeout, TIMEOUT_MAX))
+            timeout = None if timeout is None else 0.0
+        if ticket is not None and not engine.wait(engine.joiners, core, ticket, timeout):
+            return False
+    except BaseException:
+        # Ctrl-C: what on_close raises is to be logged, and not given to nobody.
+        if ticket is not None:
+            engine.withdraw(engine.joiners, core, ticket)
+        raise
     if ticket is not None:
         engine.raise_error(core, ticket)
     return True
