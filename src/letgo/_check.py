@@ -45,6 +45,15 @@ def flag(argument: str, value: object) -> None:
         raise TypeError(f"{argument} must be a bool, not {value!r}")
 
 
+def count(argument: str, value: object) -> int:
+    """An int that is at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument} must be an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{argument} must be at least 1, not {value!r}")
+    return value
+
+
 def worker_callable(argument: str, value: object, handle: object) -> None:
     """A plain callable that does not reach the handle which is being made."""
     if type(value) is FunctionType and not is_async(value):

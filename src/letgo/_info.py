@@ -26,8 +26,8 @@ class WorkerInfo:
         age: Seconds since the handle was made.
         thread: The name of the thread that serves it; None without one.
         created_at: "file:line" that made the handle, in development mode
-            (`python -X dev`, or `LETGO_DEBUG` set to anything but 0) or with
-            `warn_unclosed`, else None.
+            (`python -X dev`, or `LETGO_DEBUG` set to anything but 0), with
+            `warn_unclosed`, and in the pytest plugin's strict mode, else None.
     """
 
     name: str
