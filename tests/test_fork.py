@@ -421,7 +421,7 @@ def test_forks_while_threads_start_wake_and_close_handles() -> None:
 
 
 @KINDS
-@pytest.mark.parametrize("job", ["work", "close"])
+@pytest.mark.parametrize("job", ["work", "close", "make"])
 def test_a_fork_between_any_two_lines_of_ours(where: str, job: str) -> None:
     """Forced, not hoped for: the child is whole wherever the fork cut another thread off."""
     forks = run_forks(
@@ -449,7 +449,9 @@ def test_a_fork_between_any_two_lines_of_ours(where: str, job: str) -> None:
                 except letgo.ClosedError:
                     pass  # it was stopping
             handle.close(10)
-            assert not handle.alive and not letgo.live()
+            assert not handle.alive
+            letgo.close_all(10)  # the other thread's
+            assert not letgo.live()
             another = letgo.Handle(lambda: None, scheduler=scheduler)
             another.poll_now(10)
             another.close(10)
@@ -464,13 +466,18 @@ def test_a_fork_between_any_two_lines_of_ours(where: str, job: str) -> None:
             handle.wake()
             handle.close()
 
+        def close():
+            handle.close()
+
+        def make():
+            letgo.Handle(lambda: None, interval=60, scheduler=scheduler).poll_now()
+
         scheduler = WHERE
         handle = letgo.Handle(
             lambda: None, on_close=lambda: None, start=False, scheduler=scheduler
         )
         threading.settrace(trace)
-        worker = threading.Thread(target=work if "JOB" == "work" else handle.close)
-        worker.start()
+        threading.Thread(target=JOB).start()
         forks = 0
         while threading.active_count() > 1:
             if asked.acquire(timeout=0.01):
