@@ -409,17 +409,17 @@ def test_exit_waits_for_the_threads_themselves() -> None:
             os.write(1, repr([thread.name for thread in threading.enumerate()]).encode())
         atexit.register(late)
         import letgo
-        locals = threading.local()
+        own = threading.local()
         class Slow:
             def __del__(self):
                 time.sleep(0.05)
                 os.write(1, b"ended ")
         def on_close():
-            locals.slow = Slow()  # goes when the thread does
+            own.slow = Slow()  # goes when the thread does
         handles = [
             letgo.Handle(on_close=on_close),
             letgo.Handle(on_close=on_close, scheduler=letgo.Scheduler()),
-            letgo.Handle(on_close=on_close, scheduler=letgo.Scheduler(), close_in_thread=True),
+            letgo.Handle(on_close=on_close, scheduler=letgo.Scheduler(), exit_last=True),
         ]
     """)
     assert printed == "ended ended ended ['MainThread']"
@@ -463,6 +463,7 @@ def test_an_interrupted_close_leaves_nobody_who_hears(kind: str) -> None:
     source = f"""
     import signal, threading, letgo
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it is ignored
     closing, go_on, struck = threading.Event(), threading.Event(), threading.Event()
 
     def on_close():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 
@@ -180,6 +181,26 @@ def test_the_objects_own_with_is_used_and_disarms() -> None:
     assert handle.join(PATIENCE)
     del proxy
     assert service.journal.calls == ["enter", "exit"]
+
+
+def test_leaving_async_with_disarms() -> None:
+    """As the object's own `with` does."""
+
+    class Connection(Service):
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, *error: object) -> None:
+            self.journal.note("exit")
+
+    async def use(proxy: Connection) -> None:
+        async with proxy:
+            pass
+
+    service = Connection()
+    proxy = letgo.guard(service)
+    asyncio.run(use(proxy))
+    assert letgo.handle_of(proxy).join(PATIENCE)
+    assert service.journal.calls == ["exit"]
 
 
 def test_a_temporary_in_with_lives_for_the_block() -> None:

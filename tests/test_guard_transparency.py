@@ -196,7 +196,8 @@ def test_getattribute_of_the_object_is_asked() -> None:
             found = object.__getattribute__(self, name)
             return (lambda: found() + "!") if name == "method" else found
 
-    assert guard(Loud()).method() == "method!"
+    proxy = guard(Loud())
+    assert (proxy.method(), proxy.method.__name__) == ("method!", "<lambda>")
 
 
 @pytest.mark.parametrize(

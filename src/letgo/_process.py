@@ -59,9 +59,7 @@ def stop_in_order(cores: Callable[[], list[Core]], timeout: float | None) -> int
     for last in (False, True):
         wanted = [core for core in cores() if core.settings.exit_last is last]
         ended += len(wanted) - len(_stop_and_wait([(core, end) for core in wanted]))
-        for thread in {core.engine.thread for core in wanted if core.engine.dedicated}:
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(left(end))
+        _join({core.engine.thread for core in wanted if core.engine.dedicated}, end)
     return ended
 
 
@@ -87,6 +85,13 @@ def _stop_and_wait(cores: Iterable[tuple[Core, float]]) -> list[Core]:
     return late
 
 
+def _join(threads: Iterable[threading.Thread | None], end: float) -> None:
+    """Wait until `end` for the threads' own ends; not for one that has yet to start."""
+    for thread in threads:
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(left(end))
+
+
 # --- Exit ---
 
 
@@ -100,12 +105,15 @@ def _at_exit() -> None:
     if _engine.exited:
         return  # in children of multiprocessing both this and Python's own call come
     late: set[Core] = set()
+    threads: set[threading.Thread | None] = set()
     for last in (False, True):
         begin = monotonic()
         # Again and again: final flushes may make new workers, while there is time.
         while cores := [
             c for c in _live_cores() if c not in late and (last or not c.settings.exit_last)
         ]:
+            # From before: a thread that has all but ended is enumerated no longer.
+            threads.update(core.engine.thread for core in cores)
             late.update(
                 _stop_and_wait([(core, begin + core.settings.exit_timeout) for core in cores])
             )
@@ -114,12 +122,8 @@ def _at_exit() -> None:
     _report_late(late)
     for core in late:
         core.leash = None  # its handle goes when nothing can be relied on any more
-    busy = {core.engine.thread for core in late}
-    end = monotonic() + _GRACE
-    for thread in threading.enumerate():
-        if isinstance(thread, WorkerThread) and thread not in busy:
-            if thread is not threading.current_thread():
-                thread.join(left(end))
+    threads.update(thread for thread in threading.enumerate() if isinstance(thread, WorkerThread))
+    _join(threads - {core.engine.thread for core in late}, monotonic() + _GRACE)
 
 
 def _report_late(late: Iterable[Core]) -> None:

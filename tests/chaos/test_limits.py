@@ -75,17 +75,19 @@ def test_a_storm_of_signals_during_close_loses_no_on_close() -> None:
 def test_a_signal_that_ends_the_program_flushes(number: int) -> None:
     """Ctrl-C, and SIGTERM as most services turn it into an exit, still run every on_close."""
     source = """
-    import signal, sys, threading, letgo
+    import os, signal, sys, letgo
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it is ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     handles = [
-        letgo.Handle(int, interval=60, on_close=lambda: print("flushed", flush=True),
+        letgo.Handle(int, interval=60, on_close=lambda: os.write(1, b"flushed\\n"),
                      scheduler=scheduler)
         for scheduler in (None, letgo.shared())
     ]
-    print("ready", flush=True)
     try:
-        signal.pause()
+        print("ready", flush=True)
+        while True:
+            signal.pause()
     except KeyboardInterrupt:
         pass
     """
@@ -95,7 +97,10 @@ def test_a_signal_that_ends_the_program_flushes(number: int) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (out, err, process.returncode) == ("flushed\nflushed\n", "", 0)
 
 
@@ -103,6 +108,8 @@ def test_signals_at_exit_do_not_stop_the_flush_of_others() -> None:
     """A SIGINT while exit waits interrupts the wait; it breaks nothing and nothing hangs."""
     source = """
     import os, signal, time, letgo
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def slow():
         os.kill(os.getpid(), signal.SIGINT)
