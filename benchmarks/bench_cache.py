@@ -42,6 +42,7 @@ from letgo.cache import Cache
 
 TTL = 3600
 KEYS = [f"key:{number}" for number in range(1000)]
+NEW = [f"key:{number}" for number in range(3000)]
 PEERS = ("cachetools", "expiringdict", "cacheout", "theine", "moka_py", "cachebox")
 
 # How each is made for `size` items, and its statements for one get and one set.
@@ -95,12 +96,12 @@ def table(samples: Samples, rows: list[str]) -> None:
 # --- Speed ---
 
 
-def loop(statement: str, caches: list[Any]) -> float:
+def loop(statement: str, caches: list[Any], keys: list[str] = KEYS) -> float:
     """Seconds for one execution of `statement`: the best of one loop over all keys on each."""
-    scope = {"keys": KEYS, "v": 1, "lock": threading.RLock(), "ttl": timedelta(seconds=TTL)}
+    scope = {"keys": keys, "v": 1, "lock": threading.RLock(), "ttl": timedelta(seconds=TTL)}
     code = f"for k in keys:\n  {statement}"
     times = (timeit.Timer(code, globals={**scope, "c": cache}).timeit(1) for cache in caches)
-    return min(times) / len(KEYS)
+    return min(times) / len(keys)
 
 
 def speed(rounds: int) -> Samples:
@@ -114,7 +115,7 @@ def speed(rounds: int) -> Samples:
             loop(put, [cache])  # fill it
             if what == "set of a new key":
                 measures[name] = lambda name=name, put=put: loop(
-                    put, [make(name, 10 * len(KEYS)) for _ in range(10)]
+                    put, [make(name, 10 * len(KEYS)) for _ in range(5)], NEW
                 )
             else:
                 measures[name] = partial(loop, get if what == "get" else put, [cache] * 40)
@@ -122,7 +123,7 @@ def speed(rounds: int) -> Samples:
             filled_dict = dict.fromkeys(KEYS, 0)
             measures["dict.__setitem__"] = partial(loop, "c.__setitem__(k, v)", [filled_dict] * 40)
         samples = interleave(rounds, measures)
-        print(f"{what}, of {len(KEYS)} keys")
+        print(f"{what}, of {len(NEW if what.endswith('key') else KEYS)} keys")
         table(samples, list(measures))
         kept |= {f"{what}: {name}": values for name, values in samples.items()}
     return kept
@@ -157,7 +158,7 @@ def empty(count: int) -> float:
 
 
 def memory() -> None:
-    size = 200_000
+    size = 50_000
     rows = []
     for name in RECIPES:
         if make(name, 10) is not None:

@@ -15,56 +15,50 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def test_a_storm_of_signals_during_close_loses_no_on_close() -> None:
-    """Handlers that raise, and handlers that close, arrive between any two bytecodes of close."""
+    """Handlers that raise, and handlers that stop, arrive between any two bytecodes of close."""
     source = """
     import itertools, signal, letgo
 
-    closed, made = [], 0
+    closed, made, handles = [], 0, []
     numbers = itertools.count()
+    armed = False
 
     class Storm(Exception):
         pass
 
     def strike(*_):
-        if next(numbers) % 3 == 0:
-            raise Storm
+        global armed
         for handle in handles:
             handle.wake()
             handle.stop()
+        if armed and next(numbers) % 3 == 0:
+            armed = False  # until the next try: none is raised outside of one
+            raise Storm
 
-    handles = []
-    signal.signal(signal.SIGALRM, strike)
-    for round in range(40):
-        for scheduler in (None, letgo.shared()):
+    def brave(action):
+        global armed
+        while True:
             try:
-                handles = [
-                    letgo.Handle(int, interval=0.001, on_close=lambda: closed.append(1),
-                                 scheduler=scheduler)
-                    for _ in range(3)
-                ]
-            finally:
-                made += 3
-            signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+                armed = True
+                action()
+                armed = False
+                return
+            except Storm:
+                pass
+
+    signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    for _ in range(40):
+        for scheduler in (None, letgo.shared()):
+            handles = [
+                letgo.Handle(int, interval=0.001, on_close=lambda: closed.append(1),
+                             scheduler=scheduler)
+                for _ in range(3)
+            ]
+            made += len(handles)
             for handle in handles:
-                while True:
-                    try:
-                        handle.close()
-                        break
-                    except Storm:
-                        pass
-            while True:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                    break
-                except Storm:
-                    pass
-            while True:
-                try:
-                    handles = handle = None
-                    handles = []
-                    break
-                except Storm:
-                    pass
+                brave(handle.close)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     letgo.close_all()
     print(len(closed) == made, letgo.live())
     """
