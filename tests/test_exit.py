@@ -60,7 +60,8 @@ def test_an_interrupt_delivers_them_too() -> None:
     """Ctrl-C ends the script with its usual traceback, and the flush is done."""
     process = subprocess.Popen(
         python_command("""
-            import letgo, time
+            import letgo, signal, time
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it is ignored
             handle = letgo.Handle(on_close=lambda: print("flushed", flush=True))
             print("ready", flush=True)
             while True:
@@ -73,7 +74,10 @@ def test_an_interrupt_delivers_them_too() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=PATIENCE)
+    try:
+        printed, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
     assert printed == "flushed\n"
     assert errors.endswith("KeyboardInterrupt\n")
     assert process.returncode in (1, -signal.SIGINT)
