@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -103,12 +104,28 @@ def test_what_is_newer_wins_over_a_computation(newer: str) -> None:
     assert cache["a"] == 2
 
 
+@pytest.mark.parametrize(
+    "remove", [lambda c: c.delete("a"), lambda c: c.pop("a", None), Cache.clear]
+)
+def test_what_was_deleted_meanwhile_stays_deleted(remove: Callable[[Any], object]) -> None:
+    """The result of a computation that began before is not stored."""
+    cache: Cache[str, int] = Cache()
+    slow = Slow(1)
+    call = Call(cache.get_or_set, "a", slow)
+    wait_for(slow.gate.entered)
+    remove(cache)
+    slow.gate.opened.set()
+    assert call.result() == 1
+    assert "a" not in cache
+
+
 def test_a_factory_cannot_ask_for_its_own_key() -> None:
     """It would wait for itself; other keys it may ask for."""
     cache: Cache[str, int] = Cache()
     assert cache.get_or_set("a", lambda: cache.get_or_set("b", lambda: 1) + 1) == 2
+    call = Call(cache.get_or_set, "c", lambda: cache.get_or_set("c", lambda: 1))
     with pytest.raises(RuntimeError, match="'c'"):
-        cache.get_or_set("c", lambda: cache.get_or_set("c", lambda: 1))
+        call.result()
     assert cache.get_or_set("c", lambda: 3) == 3
 
 

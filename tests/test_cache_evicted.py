@@ -126,8 +126,7 @@ def test_on_evicted_may_use_the_cache_from_any_thread() -> None:
     cache: Cache[str, int] = Cache(on_evicted=lambda key, value: gate(), items={"a": 1})
     call = Call(cache.delete, "a")
     wait_for(gate.entered)
-    other = Call(cache.set, "a", 2)
-    other.result()
+    assert Call(cache.add, "a", 2).result() is True
     assert cache["a"] == 2
     assert call.pending()
     gate.opened.set()
@@ -149,7 +148,7 @@ def test_on_evicted_of_an_inner_call_waits_for_the_outermost_lock() -> None:
 
     def callback(key: int, value: int) -> None:
         evicted(key, value)
-        Call(cache.set, "by another thread", key).result()
+        Call(cache.add, ("by another thread", key), key).result()
 
     items = {number: number for number in range(100)}
     # A class is kept for ever without the GIL on 3.13, and this one keeps the cache.

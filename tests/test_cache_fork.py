@@ -112,6 +112,42 @@ def test_a_computation_of_another_thread_leaves_nobody_waiting() -> None:
     )
 
 
+def test_a_signal_handler_may_fork_while_its_thread_waits() -> None:
+    """In the child nobody computes what it waits for: it does so itself."""
+    run_cache_forks(
+        """
+        import signal
+        cache = Cache()
+        entered, go = threading.Event(), threading.Event()
+        pids = []
+
+        def slow():
+            entered.set()
+            go.wait(20)
+            return "parent"
+
+        def handler(*_):
+            pids.append(os.fork())
+            if pids[0]:
+                go.set()
+
+        thread = threading.Thread(target=cache.get_or_set, args=("a", slow))
+        thread.start()
+        assert entered.wait(20)
+        signal.signal(signal.SIGUSR1, handler)
+        main = threading.main_thread().ident
+        threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGUSR1)).start()
+        signal.alarm(30)
+        result = cache.get_or_set("a", lambda: "child")
+        if pids == [0]:
+            os._exit(0 if result == "child" else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
+        assert result == "parent"
+        thread.join()
+        """
+    )
+
+
 def test_a_factory_may_fork() -> None:
     """Its computation goes on in both, each for itself."""
     run_cache_forks(

@@ -152,6 +152,31 @@ def test_keys_that_use_the_cache_do_no_harm(seed: int) -> None:
     check(cache)
 
 
+def test_what_is_set_between_the_decision_and_the_removal_survives(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `set` that read the clock just before the expiry stores just after it was seen."""
+    evicted = Evicted()
+    cache: Cache[Any, int] = Cache(10, cleanup_interval=None, on_evicted=evicted)
+    cache["a"] = 1
+    later = Key(2)
+    cache[later] = 2
+
+    def act() -> None:  # while the worker looks at the second, having seen the first expire
+        with monkeypatch.context() as patch:
+            patch.setattr("letgo.cache.monotonic", lambda: clock.now - 1)
+            later.act = int
+            cache["a"] = 3
+
+    clock.move(10)
+    later.act = act
+    assert cache.delete_expired() == 1
+    assert evicted.items == [(later, 2)]
+    assert cache.get_with_expiration("a") == (3, 9.0)
+    clock.move(9)
+    assert cache.delete_expired() == 1
+
+
 # --- Destructors ---
 
 
@@ -212,19 +237,23 @@ def test_a_removed_value_is_destroyed_under_no_lock() -> None:
 
     class Waiting:
         def __del__(self) -> None:
-            Call(cache.set, "other", None).result()
+            Call(cache.touch, "other").result()
 
-    for remove in (
+            destroyed.append(1)
+
+    destroyed: list[int] = []
+    removals: list[Callable[[], object]] = [
         lambda: cache.set("a", 1),
         lambda: cache.set("a", 1, 5),
         lambda: cache.delete("a"),
         lambda: cache.pop("a"),
         lambda: cache.set("b", 1),
         cache.clear,
-    ):
+    ]
+    for number, remove in enumerate(removals, 1):
         cache.set("a", Waiting())
         remove()
-        assert "other" in cache
+        assert len(destroyed) == number
 
 
 # --- Threads ---

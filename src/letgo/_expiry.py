@@ -252,9 +252,17 @@ class Expiry(Generic[K, V]):
             if state[1:] > record[:2]:
                 self.index(record[3], state, next(numbers))  # where it belongs by now
             else:
-                if self.expired is None:
-                    self.expired = OrderedDict()
-                self.expired[id(cell)] = (record[3], cell)
+                expired = self.expired
+                if expired is None:
+                    expired = self.expired = OrderedDict()
+                expired[id(cell)] = (record[3], cell)
+                try:
+                    # User code may have run since the first look, and removed it.
+                    still_there = self.entries.get(record[3]) is cell
+                except Exception:
+                    continue  # it was there: cleaning will report the key
+                if not still_there:
+                    expired.pop(id(cell), None)
         return limit > 0
 
     def take_in_fresh(self) -> None:
