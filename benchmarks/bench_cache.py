@@ -292,7 +292,7 @@ def main() -> None:
     if chosen.empty:
         print(empty(chosen.empty))
         return
-    print_versions("letgo", *PEERS)
+    print_versions(*PEERS)
     print()
     samples: Samples = {}
     parts = chosen.parts or ["speed", "memory", "cleaning", "threads"]

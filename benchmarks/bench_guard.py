@@ -67,7 +67,7 @@ def timer(expression: str, target: object) -> Callable[[], float]:
 
 def main() -> None:
     options = parser(__doc__).parse_args()
-    print_versions("letgo", "wrapt", "pyperf")
+    print_versions("wrapt", "pyperf")
     service, proxied = Service(), wrapt.ObjectProxy(Service())
     guarded = letgo.guard(Service())
     rows: list[tuple[str, ...]] = []

@@ -36,8 +36,8 @@ SCRIPTS = {
 HEAD = """# Benchmarks
 
 Made by `python benchmarks/run.py`. Every figure that matters is a ratio, taken beside
-its peer in the same run: the machine was {machine}, with {python}. Times are medians,
-and ratios medians of the ratios of interleaved rounds.
+its peer in the same run, on {machine}, with {python}. Times are
+medians, and ratios medians of the ratios of interleaved rounds.
 
 ![From the drop to the thread's end](plots/latency.svg)
 

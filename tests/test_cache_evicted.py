@@ -147,8 +147,8 @@ def test_on_evicted_of_an_inner_call_waits_for_the_outermost_lock() -> None:
             return False
 
     def callback(key: int, value: int) -> None:
-        evicted(key, value)
         Call(cache.add, ("by another thread", key), key).result()
+        evicted(key, value)
 
     items = {number: number for number in range(100)}
     # A class is kept for ever without the GIL on 3.13, and this one keeps the cache.
@@ -276,6 +276,14 @@ def test_a_million_sets_of_one_key_stay_in_bounded_memory() -> None:
         cache.set("c", number)
         cache.delete("c")
     assert len(cache._letgo_store.heap) < 100
+
+
+def test_new_items_are_not_all_left_to_the_first_cleaning() -> None:
+    """They are indexed as they come, some thousand at a time, so that it costs what it cleans."""
+    cache: Cache[int, int] = Cache(1000, cleanup_interval=None)
+    for number in range(10_000):
+        cache[number] = number
+    assert len(cache._letgo_store.fresh or ()) <= 1000
 
 
 def test_cleaning_does_not_look_at_what_lives(clock: Clock) -> None:

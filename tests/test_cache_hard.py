@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cache_helpers import Clock, Evicted
-from helpers import Call, Gate, wait_for, wait_until
+from helpers import Call, Gate, raises, wait_for, wait_until
 from letgo.cache import Cache
 
 
@@ -92,6 +92,25 @@ def test_cleaning_survives_a_key_that_raises(
     assert sorted(value for _, value in evicted.items) == [0, 1, 2, 3, 4]
 
 
+def test_a_key_that_raises_only_at_the_removal_is_kept(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was found, and then not: it is not reported, and removed later."""
+    evicted = Evicted()
+    cache: Cache[Any, int] = Cache(10, cleanup_interval=None, on_evicted=evicted)
+    key = Key(1)
+    cache[key] = 1
+    clock.move(10)
+    key.act = lambda: setattr(key, "act", raises(ValueError("the second time")))
+    with caplog.at_level(logging.ERROR, "letgo"):
+        assert cache.delete_expired() == 0
+    assert "the second time" in caplog.text
+    key.act = int
+    clock.move(60)
+    assert cache.delete_expired() == 1
+    assert evicted.items == [(key, 1)]
+
+
 def test_the_bound_holds_when_keys_raise() -> None:
     """Another item goes instead, and the caller's own set succeeds."""
     logging.getLogger("letgo").disabled = True
@@ -119,7 +138,8 @@ def test_keys_that_use_the_cache_do_no_harm(seed: int) -> None:
     (A dict whose keys do so can hold two that are equal, and so can a cache.)
     """
     choose = random.Random(seed)
-    cache: Cache[Any, int] = Cache(10, maxsize=choose.choice([None, 5]), cleanup_interval=None)
+    maxsize = choose.choice([None, 5])
+    cache: Cache[Any, int] = Cache(10, maxsize=maxsize, cleanup_interval=None)
     depth = 0
 
     def act() -> None:
@@ -148,6 +168,7 @@ def test_keys_that_use_the_cache_do_no_harm(seed: int) -> None:
 
     for _ in range(300):
         operate()
+        assert maxsize is None or len(cache._letgo_store.entries) <= maxsize
     depth = 2  # from here on keys are plain
     check(cache)
 

@@ -139,7 +139,11 @@ class Expiry(Generic[K, V]):
             with self.lock:
                 self.depth += 1
                 try:
-                    return operation(gone, *args, **kwargs)
+                    result = operation(gone, *args, **kwargs)
+                    if self.maxsize is not None:
+                        # The operation made room, but user code within it can store too.
+                        self.shrink(gone, self.maxsize)
+                    return result
                 finally:
                     self.depth -= 1
                     if self.depth or self.deferred:

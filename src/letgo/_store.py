@@ -64,7 +64,7 @@ class Store(Expiry[K, V]):
         """Store an item; if `present` is given, only over a living one or where none is.
 
         Returns:
-            The living item that was there.
+            The living item that was there; it is freed when the lock is released.
         """
         cell = self.entries.get(key)
         old = take(cell)
@@ -81,14 +81,10 @@ class Store(Expiry[K, V]):
         state = (value, now + lifetime, number)
         if not self._store(gone, key, cell, old, [state]):
             return self.put(gone, key, value, lifetime, present)
-        if old is not None:
-            gone.append((FREED, old))
         self.forget(cell)
         if self.fresh is None and self.maxsize is None:
             self.fresh = []  # from here on, `set` needs no lock for new keys
         self.index(key, state, number)
-        if self.maxsize is not None:
-            self.shrink(gone, self.maxsize)  # user code may have stored more meanwhile
         return old
 
     def _store(
