@@ -2,7 +2,8 @@
 
 An item is a *cell*: a list with one *state* in it. Taking the state out, with
 `list.pop`, is atomic, and whoever has taken it decides alone what becomes of the
-item. So an empty cell is dead, or in the hands of somebody who holds the lock.
+item. So an empty cell is dead, or in the hands of somebody who holds the lock, and a cell
+that leaves the dict is emptied.
 That is what lets `get` and most of `set` do without the lock: they read or replace
 the state of a full cell, or add one where there is none, and ask again under the
 lock where the cell turns out to be empty.
@@ -260,13 +261,8 @@ class Expiry(Generic[K, V]):
                 if expired is None:
                     expired = self.expired = OrderedDict()
                 expired[id(cell)] = (record[3], cell)
-                try:
-                    # User code may have run since the first look, and removed it.
-                    still_there = self.entries.get(record[3]) is cell
-                except Exception:
-                    continue  # it was there: cleaning will report the key
-                if not still_there:
-                    expired.pop(id(cell), None)
+                if not cell:
+                    expired.pop(id(cell), None)  # a destructor has just removed it
         return limit > 0
 
     def take_in_fresh(self) -> None:
@@ -298,12 +294,23 @@ class Expiry(Generic[K, V]):
         """Take a cell out of the dict whose state has been taken; give it back on failure."""
         try:
             found = self.entries.pop(key, None)
-            if found is not None and found is not cell:
-                self.entries.setdefault(key, found)  # the key's __eq__ has set it anew
         except BaseException:
             cell.append(old)
             raise
         self.forget(cell)
+        if found is not None and found is not cell:
+            self._put_back(key, found)
+
+    def _put_back(self, key: K, cell: Cell[V]) -> None:
+        """Undo the removal of an item that the key's `__eq__` has set anew meanwhile."""
+        if self.entries.setdefault(key, cell) is not cell:
+            self.forget(cell)
+        elif state := peek(cell):
+            self.index(key, state, next(numbers))  # its record may have passed for stale
+        else:
+            # ... and that was removed again, when it was not in its place.
+            self.entries.pop(key, None)
+            self.forget(cell)
 
     def _remove(self, gone: Gone, key: K, cell: Cell[V], bound: tuple[float, float]) -> bool:
         """Remove and report an item, unless it was set to be after `bound` meanwhile."""
@@ -378,7 +385,13 @@ class Expiry(Generic[K, V]):
 
     def count(self, gone: Gone) -> int | None:
         """The number of living items; None when there is more to do first: call again."""
-        if not self._settle(gone, monotonic(), _SLICE):
+        now = monotonic()
+        if self.depth > 1:
+            # Called by user code inside another operation, which may be between the dict
+            # and its index: look at each.
+            states = [peek(cell) for _, cell in pairs(self.entries)]
+            return sum(state is not None and now < state[1] for state in states)
+        if not self._settle(gone, now, _SLICE):
             return None
         return len(self.entries) - len(self.expired or ())
 
