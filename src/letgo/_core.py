@@ -317,7 +317,8 @@ class Leash(weakref.ref[Any]):
     """The finalizer of a handle: the weak reference whose death stops the worker.
 
     Not `weakref.finalize`, which the pattern is usually told with: that one goes
-    silent once its own exit hook has run, and costs 2.5 times the memory.
+    silent once its own exit hook has run, and costs four times the memory (385 bytes to 88,
+    tracemalloc, 3.11).
     """
 
     __slots__ = ("core",)

@@ -190,8 +190,9 @@ class Store(Expiry[K, V]):
 
     def clear(self, gone: Gone) -> None:
         """Remove all items, without a report."""
-        gone.append((FREED, (pairs(self.entries), self.heap)))
+        cells = pairs(self.entries)
         self.entries.clear()
+        gone.append((FREED, (cells, self.heap, [take(cell) for _, cell in cells])))
         self.reindex()
         self.expired = None
         self.flights = None
