@@ -230,22 +230,21 @@ def test_a_fork_in_the_middle_of_a_poll(where: str) -> None:
     """The child's worker polls afresh; the parent's poll ends as if nothing had been."""
     run_forks(
         """
-        entered, leave = threading.Event(), threading.Event()
-        polls = []
+        # Lists, not events: the poll may hold an event's lock when the fork comes.
+        leave, polls = [], []
         def poll():
             polls.append(os.getpid())
-            entered.set()
-            assert leave.wait(20)
+            wait_until(lambda: leave)
         handle = letgo.Handle(poll, scheduler=WHERE)
         handle.wake()
-        assert entered.wait(20)
+        wait_until(lambda: polls)
         def child():
-            leave.set()
+            leave.append(True)
             handle.poll_now(10)
             handle.close(10)
             assert set(polls) == {PARENT, os.getpid()}
         forked(child)
-        leave.set()
+        leave.append(True)
         handle.poll_now(10)
         handle.close(10)
         assert set(polls) == {PARENT}
