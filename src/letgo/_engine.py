@@ -94,7 +94,7 @@ class Engine:
     """The state of one loop. Unless told otherwise only the loop's thread writes it."""
 
     __slots__ = (
-        "lock",  # guards whether there is a thread: `token`, `thread`, `exiting`
+        "lock",  # guards whether there is a thread: `token`, `thread`, `refusing`
         "name",
         "dedicated",  # serves one core, which may block its thread as it likes
         "slow_poll",
