@@ -30,7 +30,13 @@ FORKS = hasattr(os, "fork") and not sysconfig.get_config_var("Py_GIL_DISABLED")
 @pytest.mark.parametrize(
     "mode",
     [
-        pytest.param(mode, marks=pytest.mark.skipif("fork" in flags and not FORKS, reason="forks"))
+        pytest.param(
+            mode,
+            marks=pytest.mark.skipif(
+                "fork" in flags and not FORKS,
+                reason="without the GIL a fork copies locked dicts: the interpreter itself hangs",
+            ),
+        )
         for mode, flags in MODES.items()
     ],
 )
